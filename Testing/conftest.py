@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +119,11 @@ def source(tmp_path: Path) -> Path:
     from dicom_heaps import heap
 
     return heap(tmp_path / "source")
+
+
+@pytest.fixture
+def heeding_hangup() -> Iterator[None]:
+    """Have the programs of a test heed SIGHUP, although nohup may have started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -511,6 +511,7 @@ def test_a_killed_batch_leaves_no_process_and_goes_on(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "with its terminal"])
+@pytest.mark.usefixtures("heeding_hangup")
 def test_a_stopped_batch_leaves_no_program_and_no_copy(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, whole_group: bool
 ) -> None:

@@ -263,6 +263,7 @@ time.sleep(600)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.usefixtures("heeding_hangup")
 def test_a_signal_ends_the_program_that_is_waited_for(tmp_path: Path, name: str) -> None:
     waits = """
 from CTLungScreeningLib.child_process import run_command, temporary_folder
