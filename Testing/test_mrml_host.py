@@ -50,7 +50,9 @@ def test_a_second_start_returns_the_same_scene() -> None:
     assert slicer.modules.segmentations.logic().GetMRMLScene() is scene
 
 
-@pytest.mark.parametrize("name", ["W & W/O", "a  b", 'a\x01b: <1>; "%3B" ä'])
+@pytest.mark.parametrize(
+    "name", ["W & W/O", "a  b", "山田\u3000太郎 5\u00a0mm", 'a\x01b: <1>; "%3B" ä']
+)
 def test_a_saved_scene_can_be_opened_whatever_the_names(name: str, tmp_path: Path) -> None:
     slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
     from CTLungScreeningSlicer.scene import mrml_host

@@ -14,9 +14,16 @@ from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom, write_phantom
 from LungNoduleSegLib.results.reading import NODULES, TABLE
-from LungNoduleSegLib.risk.assessment import ScanRisk, parse_scan_risk, scan_text
+from LungNoduleSegLib.risk.assessment import (
+    ScanRisk,
+    assess_examination,
+    parse_scan_risk,
+    scan_text,
+)
+from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from risk_tables import cohort, image, two_squares, write, write_run
 
@@ -220,6 +227,16 @@ PREDICTION = {
 def recorded(**changes: object) -> ScanRisk:
     record = {"patient": {}, "nodules": [], "notes": [], "prediction": PREDICTION | changes}
     return parse_scan_risk(record, "run.json")
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_recorded_risk_knows_that_the_scan_was_compared(compared: bool) -> None:
+    nodule = NoduleFacts(kind=NoduleKind.SOLID, longest_mm=9.0, perpendicular_mm=9.0, id=1)
+    patient = PatientFacts()
+    before = ScanRisk(patient, assess_examination([nodule], patient, compared), compared=compared)
+    after = parse_scan_risk(json.loads(json.dumps(before.to_dict())), "run.json")
+    assert after == before
+    assert ("first CT" in scan_text(after)) == (not compared)
 
 
 def test_a_recorded_prediction_is_read_whatever_its_features() -> None:

@@ -220,3 +220,12 @@ def test_a_volume_that_rose_by_a_quarter_is_not_called_stable(
     found = bts(NoduleFacts(**(KNOWN | STABLE | facts)), WOMAN)
     assert found.category == f"{category}, 80 to 300 mm³"
     assert found.management.startswith(management)
+
+
+@pytest.mark.parametrize(("before", "growing"), [(61, False), (60, True)])
+def test_a_small_nodule_is_not_discharged_if_its_volume_rose_by_a_quarter(
+    before: float, growing: bool
+) -> None:
+    facts = {"volume_mm3": 75, "previous_volume_mm3": before, "months_since_previous": 36}
+    found = bts(NoduleFacts(**(KNOWN | STABLE | facts)), WOMAN)
+    assert found.management == ("Follow-up by CT, as it is growing." if growing else "Discharge.")

@@ -31,6 +31,10 @@ MODULE_LOGICS = {
 }
 
 
+_NOT_IN_XML = frozenset(map(chr, (*range(32), 0xFFFE, 0xFFFF))) - set("\t\n\r")
+"""Characters that no XML file can hold, so no scene."""
+
+
 class HeadlessApplication:
     """The part of `slicer.app` that logic classes use."""
 
@@ -85,16 +89,17 @@ def save_scene(path: Path) -> None:
         InputError: if `path` exists or cannot be written.
     """
     scene = start()
-    for index in range(scene.GetNumberOfNodes()):
-        node = scene.GetNthNode(index)
-        if not (name := node.GetName() or "").isprintable():
-            node.SetName("".join(one if one.isprintable() else " " for one in name))
     # Slicer names the folder inside the file after the file.
     with (
         new_file(path) as temporary,
         tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder,
         _safe_file_names(scene),
     ):
+        for index in range(scene.GetNumberOfNodes()):
+            node = scene.GetNthNode(index)
+            name = node.GetName() or ""
+            if _NOT_IN_XML & set(name):
+                node.SetName("".join(" " if one in _NOT_IN_XML else one for one in name))
         written = Path(folder) / path.name
         if not scene.WriteToMRB(str(written)):
             raise InputError(f"{path} could not be written: see that the disk has room.")

@@ -43,8 +43,8 @@ THIN_MM = 1.5
 NEAR_MM = 10
 """So far around a nodule lies the lung whose noise counts."""
 
-VOLUME_MEASUREMENT = "corrected for blur and lung, from marks down to half"
-"""How volumes are measured: growth is not taken between runs that differ in it."""
+VOLUME_MEASUREMENT = "corrected for blur and lung, lobes by volume, from marks down to half"
+"""How sizes are measured: growth is not taken between runs that differ in it."""
 
 LEAST_SECTION = 0.5
 """Diameters are taken on slices that show this share of the largest section at least: spicules,

@@ -239,12 +239,14 @@ class ScanRisk:
         assessments: of every nodule, in the order of the table.
         prediction: of a trained model, None without one.
         notes: warnings, one sentence each, such as an outdated comparison.
+        compared: whether the CT was compared with an earlier one, if the facts do not say so.
     """
 
     patient: PatientFacts
     assessments: tuple[Assessment, ...]
     prediction: RiskPrediction | None = None
     notes: tuple[str, ...] = ()
+    compared: bool = False
 
     @property
     def longest_first(self) -> list[Assessment]:
@@ -263,6 +265,7 @@ class ScanRisk:
             "nodules": [asdict(one.nodule) for one in self.assessments],
             "prediction": self.prediction and asdict(self.prediction),
             "notes": list(self.notes),
+            "compared": self.compared,
         }
 
     def of(self, number: int) -> Assessment | None:
@@ -279,11 +282,13 @@ def parse_scan_risk(record: Mapping[str, Any], where: str) -> ScanRisk:
     patient = parse_facts(record["patient"], where).patient
     nodules = [parse_nodule(one, where) for one in record["nodules"]]
     predicted = record["prediction"]
+    compared = record.get("compared") is True
     return ScanRisk(
         patient,
-        assess_examination(nodules, patient),
+        assess_examination(nodules, patient, compared),
         predicted and prediction.read_prediction(predicted),
         tuple(record["notes"]),
+        compared,
     )
 
 

@@ -322,8 +322,9 @@ def _bts_solid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
     stable = nodule.status is Status.STABLE and _stable_by_volume(nodule) is not False
     known = stable or nodule.status is Status.NEW
     category = f"{nodule.status} solid, {size}" if known else f"solid, {size}"
-    if small and nodule.status in (Status.NEW, Status.GROWING):
-        return category, f"Follow-up by CT, as it is {nodule.status}.", None
+    grows = nodule.status is Status.GROWING or _stable_by_volume(nodule) is False
+    if small and (grows or nodule.status is Status.NEW):
+        return category, f"Follow-up by CT, as it is {'growing' if grows else 'new'}.", None
     if small:
         return category, "Discharge.", None
     if large:

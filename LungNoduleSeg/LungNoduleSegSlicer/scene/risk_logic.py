@@ -228,7 +228,7 @@ class RiskLogic:
         corrected = data.correct(measured, results.table.GetName())
         assessments = assess_examination(corrected, data.patient, compared)
         notes = self._growth.warnings(results)
-        return ScanRisk(data.patient, assessments, prediction, (*notes, *warnings))
+        return ScanRisk(data.patient, assessments, prediction, (*notes, *warnings), compared)
 
     def measuredFacts(self, results: ResultNodes) -> tuple[NoduleFacts, ...]:
         """Return the facts of each nodule that is not rejected, measured and from growth."""
