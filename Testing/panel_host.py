@@ -181,6 +181,13 @@ def add_scan(name: str = "chest", slices: int = 60, thickness_mm: float = 10.0) 
     return volume
 
 
+def scene_file(test: unittest.TestCase) -> str:
+    """A file for the scene, in a folder that goes at the end of the test."""
+    folder = tempfile.TemporaryDirectory()
+    test.addCleanup(folder.cleanup)
+    return str(Path(folder.name) / "scene.mrb")
+
+
 def reopen(file: str, clear: bool) -> None:
     """Load a scene as in a new session, in place of the current one (`clear`) or added to it.
 

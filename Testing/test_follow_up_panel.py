@@ -28,7 +28,7 @@ from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import chest_of, nodules_of
 from nodule_panel import PanelTest
-from panel_host import PICTURES, leave_panel, open_panel, reopen, scroll_to
+from panel_host import PICTURES, leave_panel, open_panel, reopen, scene_file, scroll_to
 from slicer_host.actions import process_events, save_picture, wait_until
 
 NOW, BEFORE, CHANGE, SHARE, DOUBLING = range(5)
@@ -351,9 +351,7 @@ class TestObstacles(FollowUpTest):
 class TestScene(FollowUpTest):
     def test_a_scene_opens_with_the_volumes_that_were_chosen(self) -> None:
         """Though the prior scan is the first volume of the file."""
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        file = str(Path(folder.name) / "scene.mrb")
+        file = scene_file(self)
         for shown in (True, False):
             with self.subTest(shown=shown):
                 self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
@@ -371,9 +369,7 @@ class TestScene(FollowUpTest):
     def test_a_scene_opens_side_by_side_and_every_section_shows_it(self) -> None:
         self.ui.followUpSideBySideBox.click()
         process_events()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        file = str(Path(folder.name) / "scene.mrb")
+        file = scene_file(self)
         self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
         for clear in (False, True):
             with self.subTest(clear=clear):

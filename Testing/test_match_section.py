@@ -32,6 +32,7 @@ from panel_host import (
     leave_panel,
     open_panel,
     reopen,
+    scene_file,
     scroll_to,
     slow,
     write_card,
@@ -432,9 +433,7 @@ class TestScene(MatchTest):
         self.switch()
         self.ui.toleranceBox.value = 0.02
         scroll_to(-120)
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        file = str(Path(folder.name) / "scene.mrb")
+        file = scene_file(self)
         self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
         for clear in (False, True):
             with self.subTest(clear=clear):

@@ -18,7 +18,7 @@ from CTLungScreeningLib.reading.volume_files import volume_stem
 from CTSliceToolsLib.localizer.anchors import MIRRORED
 from CTSliceToolsLib.localizer.orientation import contradictions
 from LungNoduleSegLib.detectors.detection import Detection, Detector
-from LungNoduleSegLib.lungs.labels import LungMethod, alike, cut_lungs, implausible
+from LungNoduleSegLib.lungs.labels import LungMethod, alike, cut_lungs, implausible, lung_volumes_ml
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
@@ -88,7 +88,9 @@ def wrong_way_round(axial: sitk.Image, lungs: sitk.Image) -> tuple[str, ...]:
     Fluid in place of a lung looks like a liver on its side, so both lungs are needed to tell.
     """
     found = contradictions(axial)
-    return found if alike(lungs) else tuple(note for note in found if note != MIRRORED)
+    if MIRRORED in found and not alike(lung_volumes_ml(lungs)):
+        found = tuple(note for note in found if note != MIRRORED)
+    return found
 
 
 def cut_nodules(labels: sitk.Image) -> tuple[str, ...]:

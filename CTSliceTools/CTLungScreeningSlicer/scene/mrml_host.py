@@ -106,6 +106,11 @@ def save_scene(path: Path) -> None:
         written.rename(temporary)
 
 
+def safe_file_name(name: str) -> str:
+    """Replace in the name of a node what may not stand in that of a file, or of a scene's file."""
+    return "".join(one if one.isalnum() or one in " .-_" else "_" for one in name)
+
+
 @contextmanager
 def _safe_file_names(scene: Any) -> Iterator[None]:
     """Name the files of nodes after the nodes, without signs such as `&`.
@@ -120,8 +125,8 @@ def _safe_file_names(scene: Any) -> Iterator[None]:
             storage, name = node.GetStorageNode(), node.GetName() or ""
             if storage is not None:
                 before.append((storage, storage.GetFileName() or ""))
-                safe = "".join(one if one.isalnum() or one in " .-_" else "_" for one in name)
-                storage.SetFileName(f"{safe}.{storage.GetDefaultWriteFileExtension()}")
+                suffix = storage.GetDefaultWriteFileExtension()
+                storage.SetFileName(f"{safe_file_name(name)}.{suffix}")
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """The labels of a lung mask, and the methods that make one; sides are the patient's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -42,9 +42,9 @@ def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
     return {side: np.count_nonzero(array == label) * ml for side, label in sides.items()}
 
 
-def alike(lungs: sitk.Image) -> bool:
-    """Whether both lungs of a mask are there, and neither is far smaller than the other."""
-    smaller, larger = sorted(lung_volumes_ml(lungs).values())
+def alike(volumes_ml: Mapping[str, float]) -> bool:
+    """Whether both lungs are there, and neither is far smaller, by `lung_volumes_ml`."""
+    smaller, larger = sorted(volumes_ml.values())
     return smaller >= LEAST_OF_OTHER * larger
 
 
@@ -70,7 +70,7 @@ def implausible(lungs: sitk.Image, hu: sitk.Image) -> tuple[str, ...]:
             f"The lungs hold {total:.0f} ml, outside {LEAST_ML} to {MOST_ML}: check their outline."
         )
     smaller, larger = sorted(volumes, key=lambda side: volumes[side])
-    if not missing and not alike(lungs):
+    if not missing and not alike(volumes):
         share = volumes[smaller] / volumes[larger]
         found.append(
             f"The {smaller} lung holds {share:.0%} of what the {larger} one holds: check whether "

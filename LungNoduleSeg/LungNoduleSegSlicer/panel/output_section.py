@@ -20,6 +20,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     show_text,
     shown_errors,
 )
+from CTLungScreeningSlicer.scene.mrml_host import safe_file_name
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.results.reading import REPORT, TABLE, dicom_files
 from LungNoduleSegSlicer.panel.segment_section import TITLE
@@ -124,8 +125,7 @@ class OutputSection(Section):
         """Propose a file name with the volume's name."""
         if self._results is None:
             return name
-        volume = volume_node_of(self._results).GetName()
-        kept = "".join(one if one.isalnum() or one in " .-_" else "_" for one in volume)
+        kept = safe_file_name(volume_node_of(self._results).GetName())
         return f"{kept.strip(' .') or 'scan'} {name}"
 
 
